@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["convolutions", "correct_biases", "is_pointwise"]
+__all__ = ["REDUCED_STEPS", "STEPS", "convolutions", "correct_biases", "is_pointwise"]
 
-_STEPS: Final = 127
+STEPS: Final = 127
 """Largest int8 weight: ONNX Runtime's quantiser scales the largest weight of each output channel to it."""
+REDUCED_STEPS: Final = 64
+"""The same with seven bits (`reduce_range`)."""
 
 
 def convolutions(model: onnx.ModelProto) -> list[onnx.NodeProto]:
@@ -44,7 +46,9 @@ def _groups(node: onnx.NodeProto) -> int:
     return next((one.i for one in node.attribute if one.name == "group"), 1)
 
 
-def correct_biases(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], pieces: Iterable[NDArray[np.generic]], scratch: Path) -> None:
+def correct_biases(
+    model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], pieces: Iterable[NDArray[np.generic]], scratch: Path, steps: int
+) -> None:
     """Change the biases of *nodes* in place, so that rounded weights leave the mean of each output channel as it is.
 
     Args:
@@ -52,6 +56,7 @@ def correct_biases(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], piec
         nodes: convolutions of *model* whose weights will be int8. Those without a stored weight and bias are left alone.
         pieces: calibration inputs, each a batch.
         scratch: a file that may be written and deleted: the network with all these inputs as outputs.
+        steps: largest stored value of a weight: `STEPS`, or `REDUCED_STEPS`.
 
     Raises:
         EngineError: when the network does not run on the inputs.
@@ -61,16 +66,16 @@ def correct_biases(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], piec
     means = _input_means(model, list(dict.fromkeys(node.input[0] for node in nodes)), pieces, scratch)
     for node in nodes:
         weight, bias = (numpy_helper.to_array(stored[name]) for name in node.input[1:3])
-        error = (_rounded(weight) - weight).sum(axis=tuple(range(2, weight.ndim)))
+        error = (_rounded(weight, steps) - weight).sum(axis=tuple(range(2, weight.ndim)))
         share = means[node.input[0]].reshape(_groups(node), 1, -1)
         shift = (error.reshape(_groups(node), -1, error.shape[1]) * share).sum(-1).reshape(-1)
         stored[node.input[2]].CopyFrom(numpy_helper.from_array((bias - shift).astype(bias.dtype), node.input[2]))
 
 
-def _rounded(weight: NDArray[np.floating]) -> NDArray[np.floating]:
+def _rounded(weight: NDArray[np.floating], steps: int) -> NDArray[np.floating]:
     """Return a weight, output channels first, as int8 by channel will store it."""
     largest = np.abs(weight).max(axis=tuple(range(1, weight.ndim)), keepdims=True)
-    step = np.where(largest > 0, largest / _STEPS, 1)
+    step = np.where(largest > 0, largest / steps, 1)
     return np.asarray(np.round(weight / step) * step)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from streamav.engines.batching import BoundedNetworks, ParallelBatches
 from streamav.engines.cache import EngineCache
 from streamav.engines.keys import engine_key
-from streamav.engines.machine import instructions, library_versions
+from streamav.engines.machine import instructions, int8_saturates, library_versions
 from streamav.engines.onnx_network import OnnxNetwork
 from streamav.engines.openvino_network import OpenVinoNetwork, openvino_problem
 from streamav.engines.parity import relative_l2
@@ -84,9 +84,10 @@ class CpuMaker:
         """Return why the engine cannot be used, or None: bfloat16 needs OpenVINO and a processor that computes in bfloat16."""
         return openvino_problem("bf16") if recipe.precision == "bf16" else None
 
-    def parts(self, request: EngineRequest) -> dict[str, str]:  # noqa: ARG002 - the role's signature
-        """Return the versions of the libraries, and the processor; the choice of the faster runtime depends on them."""
-        return {"libraries": library_versions(LIBRARIES), "processor": instructions()}
+    def parts(self, request: EngineRequest) -> dict[str, str]:
+        """Return the versions of the libraries, and the processor: the faster runtime and the bits of int8's weights depend on them."""
+        parts = {"libraries": library_versions(LIBRARIES), "processor": instructions()}
+        return parts | {"int8": "weights of seven bits"} if request.recipe.precision == "int8" and int8_saturates() else parts
 
     def compile(self, request: EngineRequest, modules: Mapping[str, nn.Module], answers: Answers, folder: Path) -> dict[str, JsonValue]:
         """Export the four networks, lower the encoders' precision if the recipe asks for it, and find the faster runtime of each network.
@@ -178,7 +179,7 @@ def _quantise(request: EngineRequest, answers: Answers, path: Path, inputs: NDAr
     errors = []
     for pointwise in (False, True):
         made = path.with_suffix(".int8.onnx")
-        quantise(path, made, inputs, pointwise=pointwise)
+        quantise(path, made, inputs, pointwise=pointwise, reduced=int8_saturates())
         network = OnnxNetwork(made, _threads(request))
         errors.append(relative_l2(network(*answers.inputs[path.stem])[0], answers.outputs[path.stem][0]))
         if errors[-1] <= request.recipe.lowered_l2:

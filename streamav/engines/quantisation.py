@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from streamav.engines.bias_correction import convolutions, correct_biases, is_pointwise
+from streamav.engines.bias_correction import REDUCED_STEPS, STEPS, convolutions, correct_biases, is_pointwise
 from streamav.errors import EngineError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def _pieces(inputs: NDArray[np.generic]) -> list[NDArray[np.generic]]:
     return [inputs[first : first + _PIECE] for first in range(0, len(inputs) - _PIECE + 1, _PIECE)]
 
 
-def quantise(source: Path, target: Path, inputs: NDArray[np.generic], *, pointwise: bool = False) -> None:
+def quantise(source: Path, target: Path, inputs: NDArray[np.generic], *, pointwise: bool = False, reduced: bool = False) -> None:
     """Write *target*: the network of *source* with int8 weights and uint8 activations.
 
     Args:
@@ -54,6 +54,7 @@ def quantise(source: Path, target: Path, inputs: NDArray[np.generic], *, pointwi
         inputs: inputs on which the smallest and largest value of each activation are measured; the first axis is the batch, at least 2.
         pointwise: True lowers the convolutions of 1 x 1 alone. They hold most of the work of small encoders and bear int8 best; all
             others stay float32. The layers of the class scores, which follow the features, always do.
+        reduced: True uses seven of the eight bits of a weight, for processors on which int8 saturates (`machine.int8_saturates`).
 
     Raises:
         EngineError: when there are too few inputs, or the quantiser fails.
@@ -69,9 +70,9 @@ def quantise(source: Path, target: Path, inputs: NDArray[np.generic], *, pointwi
             if pointwise:
                 spared |= {node.name for node in convolutions(model) if not is_pointwise(model, node)}
             lowered = [node for node in convolutions(model) if node.name not in spared]
-            correct_biases(model, lowered, _pieces(inputs), corrected)
+            correct_biases(model, lowered, _pieces(inputs), corrected, REDUCED_STEPS if reduced else STEPS)
             onnx.save(model, corrected)
-            _quantise(corrected, target, inputs, spared, pointwise=pointwise)
+            _quantise(corrected, target, inputs, spared, pointwise=pointwise, reduced=reduced)
         except EngineError:
             raise
         except Exception as exc:  # its exceptions have no common base but Exception
@@ -96,7 +97,7 @@ def _beyond_features(model: onnx.ModelProto) -> set[str]:
     return {node.name for node in model.graph.node} - needed
 
 
-def _quantise(source: Path, target: Path, inputs: NDArray[np.generic], spared: set[str], *, pointwise: bool) -> None:
+def _quantise(source: Path, target: Path, inputs: NDArray[np.generic], spared: set[str], *, pointwise: bool, reduced: bool) -> None:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     quantize_static(
@@ -105,6 +106,7 @@ def _quantise(source: Path, target: Path, inputs: NDArray[np.generic], spared: s
         _Feeds(inputs),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
+        reduce_range=reduced,
         # Unsigned activations times signed weights: the only pair for which every x86 processor has instructions.
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,

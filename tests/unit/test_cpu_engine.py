@@ -19,9 +19,10 @@ from rigs.tiny_model import make_tiny_bundle
 
 from streamav.bundle import Bundle
 from streamav.config import ModelSettings
-from streamav.engines import EngineCache, cpu_engine
+from streamav.engines import EngineCache, cpu_engine, machine
 from streamav.engines.cpu_engine import CpuMaker
 from streamav.engines.keys import engine_key
+from streamav.engines.machine import int8_saturates
 from streamav.engines.maker import EngineRequest
 from streamav.engines.making import ANSWERS_FILE, open_made
 from streamav.engines.onnx_export import export_onnx
@@ -236,7 +237,7 @@ def test_facts_that_name_no_runtime_are_refused(bundle: Bundle, tmp_path: Path) 
 
 def test_int8_is_near_float32_and_not_equal(visual: Path, tmp_path: Path) -> None:
     """The quantised file runs in both runtimes, with an error of a few hundredths at most on pictures outside the calibration."""
-    quantise(visual, tmp_path / "int8.onnx", pictures(10))
+    quantise(visual, tmp_path / "int8.onnx", pictures(10), reduced=int8_saturates())
     other = make_samples((32, 32), 0.01, seed=7).pictures
     (want,) = OnnxNetwork(visual, 1)(other)
     for kind in (OnnxNetwork, OpenVinoNetwork):
@@ -244,6 +245,32 @@ def test_int8_is_near_float32_and_not_equal(visual: Path, tmp_path: Path) -> Non
         assert 1e-4 < relative_l2(got, want) < 0.08
     assert (tmp_path / "int8.onnx").stat().st_size > 0
     assert [path.name for path in tmp_path.iterdir()] == ["int8.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "saturates"),
+    [
+        ("fma avx avx2", True),
+        ("avx2 avx512f avx512bw", True),
+        ("avx2 avx_vnni", False),
+        ("avx512f avx512_vnni", False),
+        ("asimd asimddp", False),
+    ],
+)
+def test_int8_saturates_on_x86_without_vnni(flags: str, saturates: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processors with AVX and without VNNI add products of int8 in 16 bits; the key of their int8 engines says that weights have seven."""
+    monkeypatch.setattr(machine, "_cpuinfo", lambda *_: flags)
+    assert int8_saturates() is saturates
+
+
+def test_the_key_of_an_int8_engine_holds_the_bits_of_its_weights(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where int8 saturates, an int8 engine of eight-bit weights is not used; float32 engines are not concerned."""
+    found = {}
+    for saturates in (False, True):
+        monkeypatch.setattr(cpu_engine, "int8_saturates", lambda saturates=saturates: saturates)
+        found[saturates] = [engine_key(CpuMaker(), request(bundle, name)) for name in ("cpu-int8", "cpu-fp32")]
+    assert found[False][0] != found[True][0]
+    assert found[False][1] == found[True][1]
 
 
 def test_the_quantiser_leaves_logging_as_it_was(visual: Path, tmp_path: Path) -> None:
@@ -266,9 +293,10 @@ def test_an_int8_engine_says_what_it_was_calibrated_and_compared_on(bundle: Bund
     one, two = (make_samples((112, 112), 0.001, seed=seed) for seed in (11, 12))
     calibration = Calibration(fit=one, check=two, source="2 clips")
     cache, wanted = EngineCache(tmp_path), request(bundle, "cpu-int8", calibration)
-    wanted = EngineRequest(
-        bundle=bundle, settings=wanted.settings, calibration=calibration, recipe=wanted.recipe.model_copy(update={"lowered_l2": 1.0})
-    )
+    # Random weights bear rounding worse than trained ones, above all to seven bits.
+    loose = wanted.recipe.tolerance.model_copy(update={"l2": 0.5})
+    recipe = wanted.recipe.model_copy(update={"lowered_l2": 1.0, "tolerance": loose})
+    wanted = EngineRequest(bundle=bundle, settings=wanted.settings, calibration=calibration, recipe=recipe)
     open_made(CpuMaker(), wanted, cache)
     facts = facts_of(bundle, wanted, cache)
     assert facts["lowered"] == ["visual", "audio"]
@@ -279,7 +307,7 @@ def test_an_int8_engine_says_what_it_was_calibrated_and_compared_on(bundle: Bund
     (entry,) = cache.entries()
     np.testing.assert_array_equal(load_answers(entry.path / ANSWERS_FILE).samples.pictures, two.pictures)
     for name in ("visual", "audio"):  # int8 is off by hundredths; float32 would be off by millionths
-        assert 1e-3 < facts["parity"]["l2"][name] < 0.2  # type: ignore[index]
+        assert 1e-3 < facts["parity"]["l2"][name] < 0.5  # type: ignore[index]
     drawn = request(bundle, "cpu-int8")
     assert engine_key(CpuMaker(), drawn) == engine_key(CpuMaker(), request(bundle, "cpu-int8", calibration))
 

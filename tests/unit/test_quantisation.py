@@ -11,7 +11,7 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from streamav.engines.bias_correction import convolutions, correct_biases, is_pointwise
+from streamav.engines.bias_correction import STEPS, convolutions, correct_biases, is_pointwise
 from streamav.engines.onnx_export import export_onnx
 from streamav.engines.onnx_network import OnnxNetwork
 from streamav.engines.parity import relative_l2
@@ -66,7 +66,7 @@ def test_a_corrected_bias_keeps_the_mean_of_each_channel(network: Path, tmp_path
     model = onnx.load(network)
     stem = convolutions(model)[0]
     weight, bias = _arrays(model, stem)
-    correct_biases(model, [stem], [inputs(64)], tmp_path / "scratch.onnx")
+    correct_biases(model, [stem], [inputs(64)], tmp_path / "scratch.onnx", STEPS)
     corrected = _arrays(model, stem)[1]
     step = np.abs(weight).max((1, 2, 3), keepdims=True) / 127
     rounded = np.round(weight / step) * step
@@ -87,6 +87,16 @@ def test_only_pointwise_convolutions_are_lowered_on_request(network: Path, tmp_p
         assert {
             tuple(one.dims) for one in model.graph.initializer if one.data_type == onnx.TensorProto.INT8 and len(one.dims) > 1
         } == wanted
+
+
+@pytest.mark.parametrize(("reduced", "largest"), [(False, 127), (True, 64)])
+def test_weights_have_eight_bits_or_seven(reduced: bool, largest: int, network: Path, tmp_path: Path) -> None:
+    """With reduced=True no stored weight exceeds 64, so that the sum of two products of a uint8 and a weight fits into 16 bits."""
+    quantise(network, tmp_path / "int8.onnx", inputs(8), reduced=reduced)
+    stored = onnx.load(tmp_path / "int8.onnx").graph.initializer
+    weights = [numpy_helper.to_array(one) for one in stored if one.data_type == onnx.TensorProto.INT8 and len(one.dims) > 1]
+    assert max(int(np.abs(weight.astype(int)).max()) for weight in weights) == largest
+    assert 255 * 64 * 2 < 2**15
 
 
 def test_the_layers_of_the_class_scores_stay_float32(network: Path, tmp_path: Path) -> None:
