@@ -209,6 +209,7 @@ def teach_visual_scores(
 
     whole, last = _teach(student, encoder, loss, len(train["cells"]), plan)
     weight, bias = whole.pop("probes.weight"), whole.pop("probes.bias")
+    out.mkdir(parents=True, exist_ok=True)
     with whole_file(out / "probes.npz") as part, part.open("wb") as file:
         np.savez(file, names=np.array(list(names), dtype=str), w=weight.numpy(), b=bias.numpy())
     _save({name: value for name, value in whole.items() if not name.startswith("cells")}, out / "visual.safetensors")
