@@ -1,15 +1,13 @@
-"""Tests of our use of torch-tensorrt against the facts of its wheels: keywords, converters, and the wheels themselves."""
+"""Tests of our use of torch-tensorrt against the facts of its wheels: keywords, exported programs, and the wheels themselves."""
 
 from __future__ import annotations
 
 import ast
-import functools
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,18 +17,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from packaging.requirements import Requirement
-from rigs.tensorrt_coverage import FACTS_FILE, read_facts, uncovered
+from rigs.random_profile import Profile, random_profile
+from rigs.tensorrt_coverage import FACTS_FILE, read_facts
 from torch import nn
 from torch.export import ExportedProgram
 
-from streamav.bench.random_models import PROFILES, write_random_bundle
-from streamav.bundle import Bundle
+from streamav.bench.random_models import PROFILES
 from streamav.engines import tensorrt_compiler
-from streamav.engines.modules import EncodeSegment, LocalizeWindow, build_modules
-from streamav.engines.recipe import NETWORK_NAMES, load_recipe
+from streamav.engines.recipe import NETWORK_NAMES
 from streamav.engines.tensorrt_export import DTYPES, export_network, input_names
-from streamav.networks.options import VSCGOptions
-from streamav.networks.vscg import VSCG
 
 pytestmark = pytest.mark.usefixtures("quiet_trace")
 
@@ -120,63 +115,13 @@ def test_the_key_holds_the_version_of_tensorrt() -> None:
         assert ours & {Requirement(line).name for line in one["requires"]}, version
 
 
-# Operators
+# The exported program
 
 
-@pytest.fixture(scope="session", params=PROFILES)
-def profile(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, dict[str, nn.Module]]:
+@pytest.fixture(scope="module", params=PROFILES)
+def profile(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Profile:
     """Return the networks of a profile with random weights."""
-    bundle = write_random_bundle(request.param, tmp_path_factory.mktemp("random") / request.param)
-    return bundle, build_modules(bundle)
-
-
-def examples(bundle: Bundle, count: int) -> dict[str, tuple[NDArray[np.generic], ...]]:
-    """Return random inputs of every network."""
-    generator, card = np.random.default_rng(0), bundle.card
-    size = VSCGOptions.from_dict(card.localizer.options).segment_size
-    grid = (count, card.visual.grid, card.visual.grid, card.visual.size)
-    return {
-        "visual": (generator.integers(0, 256, (count, *card.visual.picture, 3), np.uint8),),
-        "audio": (generator.standard_normal((count, 96, 64), np.float32),),
-        "encode_segment": (generator.standard_normal((count, card.audio.size), np.float32), generator.random(grid, np.float32)),
-        "localize_window": tuple(generator.standard_normal((count, 10, size), np.float32) for _ in range(2)),
-    }
-
-
-@functools.cache
-def missing_operators(module: nn.Module, name: str, bundle_path: Path, precision: str) -> dict[str, list[str]]:
-    from streamav.bundle import load_bundle
-
-    program = export_network(module, examples(load_bundle(str(bundle_path)), 2)[name], DTYPES[precision], MOST)
-    return uncovered(program, read_facts())
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(450)
-@pytest.mark.parametrize("recipe_name", ["tensorrt-fp16", "tensorrt-bf16", "tensorrt-fp32"])
-@pytest.mark.filterwarnings("ignore::FutureWarning:copyreg")
-def test_every_operator_has_a_converter(profile: tuple[Bundle, dict[str, nn.Module]], recipe_name: str) -> None:
-    """All operators of all networks of every profile have a converter in every version, also for a free batch."""
-    bundle, modules = profile
-    recipe = load_recipe(recipe_name)
-    for name in NETWORK_NAMES:
-        precision = "fp32" if name in recipe.float32 else recipe.precision
-        assert missing_operators(modules[name], name, bundle.path, precision) == {version: [] for version in read_facts()}, name
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-@pytest.mark.filterwarnings("ignore::FutureWarning:copyreg")
-def test_imported_variants_are_covered_too() -> None:
-    """A weakly supervised network as in the reference code is covered: sound returned unchanged, modalities swapped, strided pooling."""
-    sizes = {"audio_size": 8, "visual_size": 8, "grid": 3, "classes": 3, "hidden": 8, "attention_size": 8, "front_size": 8}
-    options = replace(VSCGOptions.corrected("weakly", **sizes), front="linear_v", pool="floor", swap_av=True)
-    localizer = VSCG(options).eval()
-    windows = (np.zeros((2, 10, options.segment_size), np.float32),) * 2
-    segments = (np.zeros((2, 8), np.float32), np.zeros((2, 3, 3, 8), np.float32))
-    for module, inputs in ((EncodeSegment(localizer), segments), (LocalizeWindow(localizer), windows)):
-        program = export_network(module, inputs, torch.float32, MOST)
-        assert uncovered(program, read_facts()) == {version: [] for version in read_facts()}
+    return random_profile(request.param, tmp_path_factory.mktemp("random"))
 
 
 class HandedThrough(nn.Module):
@@ -198,26 +143,6 @@ def test_an_input_is_never_an_output(precision: str) -> None:
     np.testing.assert_array_equal(right.float().numpy(), inputs[1] + 1)
 
 
-class Uncovered(nn.Module):
-    """A module with two operators that the package cannot convert: one not at all, one not with a free axis."""
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.special.i0(x), torch.log1p(x)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::FutureWarning:copyreg")
-def test_an_operator_without_a_converter_is_found() -> None:
-    """The check names operators that are not covered, and those that are covered for fixed shapes only."""
-    program = export_network(Uncovered(), (np.ones((2, 3), np.float32),), torch.float32, MOST)
-    missing = uncovered(program, read_facts())
-    assert set(missing) == set(read_facts())
-    assert all(names == ["aten.i0.default", "aten.log1p.default with a free axis"] for names in missing.values()), missing
-
-
-# The exported program
-
-
 def program_answers(program: ExportedProgram, inputs: tuple[NDArray[np.generic], ...], dtype: torch.dtype) -> list[torch.Tensor]:
     outputs = program.module(check_guards=False)(*(torch.from_numpy(array).to(dtype) for array in inputs))
     return [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
@@ -226,15 +151,14 @@ def program_answers(program: ExportedProgram, inputs: tuple[NDArray[np.generic],
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("network", NETWORK_NAMES)
-def test_the_exported_program_answers_as_the_module_does(profile: tuple[Bundle, dict[str, nn.Module]], network: str) -> None:
+def test_the_exported_program_answers_as_the_module_does(profile: Profile, network: str) -> None:
     """In float32 at batches of 1, 3 and 16, unrolling and rewriting change the results by rounding at most."""
-    bundle, modules = profile
-    inputs = examples(bundle, MOST)[network]
-    program = export_network(modules[network], inputs, torch.float32, MOST)
+    inputs = profile.inputs(MOST)[network]
+    program = export_network(profile.modules[network], inputs, torch.float32, MOST)
     for count in (1, 3, MOST):
         few = tuple(array[:count] for array in inputs)
         with torch.inference_mode():
-            plain = modules[network](*(torch.from_numpy(array) for array in few))
+            plain = profile.modules[network](*(torch.from_numpy(array) for array in few))
         wanted = [plain] if isinstance(plain, torch.Tensor) else list(plain)
         for got, want in zip(program_answers(program, few, torch.float32), wanted, strict=True):
             torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5 * max(1.0, float(want.abs().max())))
