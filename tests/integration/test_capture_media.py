@@ -23,6 +23,7 @@ import pytest
 from rigs.roles import FakeClock, make_feed, read_feed
 from rigs.services import free_port, need
 from rigs.wrong_stamps import restamp_ts
+from rigs.x265 import QUIET_X265
 
 from streamav.capture.look import Look
 from streamav.capture.media import MediaSource
@@ -449,8 +450,7 @@ def test_a_recording_whose_stamps_begin_late_ends_where_it_says(tmp_path: Path, 
 def test_a_bare_stream_of_pictures_is_played_by_its_rate(tmp_path: Path, codec: str, b_frames: str) -> None:
     """H.264 or H.265 without a container has no time stamp at all: its pictures are spaced by the rate that it states."""
     path = tmp_path / ("clip.h264" if codec == "libx264" else "clip.h265")
-    # x265 on its own threads ended the process once, in one of several hundred runs.
-    options = {"preset": "ultrafast", "g": "10", "bf": b_frames, "x265-params": "log-level=none:pools=none:frame-threads=1"}
+    options = {"preset": "ultrafast", "g": "10", "bf": b_frames, "x265-params": QUIET_X265}
     with av.open(str(path), "w", format=path.suffix[1:].replace("h265", "hevc")) as out:
         video = out.add_stream(codec, rate=50, options=options)
         assert isinstance(video, av.VideoStream)

@@ -13,6 +13,7 @@ import av
 import numpy as np
 import pytest
 from rigs.services import need
+from rigs.x265 import QUIET_X265
 
 from streamav.capture.look import Look
 from streamav.capture.media import MediaSource
@@ -164,9 +165,7 @@ def test_a_track_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def write_part(path: Path, codecs: tuple[str, str], start_s: int) -> bytes:
     """Return 4 s of a transport stream with a key frame each second; its sound is high after the first part."""
     with av.open(str(path), "w", format="mpegts") as file:
-        options = {"preset": "ultrafast", "g": "10", "bf": "0"} | (
-            {"x265-params": "log-level=none:pools=none:frame-threads=1:keyint=10"} if "265" in codecs[0] else {}
-        )
+        options = {"preset": "ultrafast", "g": "10", "bf": "0"} | ({"x265-params": f"{QUIET_X265}:keyint=10"} if "265" in codecs[0] else {})
         video: Any = file.add_stream(codecs[0], rate=10, options=options)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
         audio: Any = file.add_stream(codecs[1], rate=RATE_HZ, layout="mono")

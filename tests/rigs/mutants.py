@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import av
 import numpy as np
+from rigs.x265 import QUIET_X265
 
 __all__ = ["Outcome", "mutant", "read_mutants", "write_originals"]
 
@@ -73,9 +74,7 @@ def _write(path: Path, picture: str | None, sound: str) -> Path:
     with av.open(str(path), "w", options={"flush_packets": "1"}) as container:
         out: Any = container  # the kind of a stream follows from the name of its codec
         video = (
-            out.add_stream(
-                picture, rate=25, options={"x265-params": "log-level=none:pools=none:frame-threads=1"} if picture == "libx265" else {}
-            )
+            out.add_stream(picture, rate=25, options={"x265-params": QUIET_X265} if picture == "libx265" else {})
             if picture is not None
             else None
         )

@@ -293,9 +293,9 @@ def test_an_int8_engine_says_what_it_was_calibrated_and_compared_on(bundle: Bund
     one, two = (make_samples((112, 112), 0.001, seed=seed) for seed in (11, 12))
     calibration = Calibration(fit=one, check=two, source="2 clips")
     cache, wanted = EngineCache(tmp_path), request(bundle, "cpu-int8", calibration)
-    # Random weights bear rounding worse than trained ones, above all to seven bits.
-    loose = wanted.recipe.tolerance.model_copy(update={"l2": 0.5})
-    recipe = wanted.recipe.model_copy(update={"lowered_l2": 1.0, "tolerance": loose})
+    most = 0.5 if int8_saturates() else 0.2  # random weights bear rounding to seven bits worse than trained ones
+    tolerance = wanted.recipe.tolerance.model_copy(update={"l2": most})
+    recipe = wanted.recipe.model_copy(update={"lowered_l2": 1.0, "tolerance": tolerance})
     wanted = EngineRequest(bundle=bundle, settings=wanted.settings, calibration=calibration, recipe=recipe)
     open_made(CpuMaker(), wanted, cache)
     facts = facts_of(bundle, wanted, cache)
@@ -307,7 +307,7 @@ def test_an_int8_engine_says_what_it_was_calibrated_and_compared_on(bundle: Bund
     (entry,) = cache.entries()
     np.testing.assert_array_equal(load_answers(entry.path / ANSWERS_FILE).samples.pictures, two.pictures)
     for name in ("visual", "audio"):  # int8 is off by hundredths; float32 would be off by millionths
-        assert 1e-3 < facts["parity"]["l2"][name] < 0.5  # type: ignore[index]
+        assert 1e-3 < facts["parity"]["l2"][name] < most  # type: ignore[index]
     drawn = request(bundle, "cpu-int8")
     assert engine_key(CpuMaker(), drawn) == engine_key(CpuMaker(), request(bundle, "cpu-int8", calibration))
 

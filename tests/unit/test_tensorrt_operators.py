@@ -37,7 +37,7 @@ def missing_operators(profile: Profile, name: str, precision: str) -> dict[str, 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(450)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("recipe_name", ["tensorrt-fp16", "tensorrt-bf16", "tensorrt-fp32"])
 @pytest.mark.filterwarnings("ignore::FutureWarning:copyreg")
 def test_every_operator_has_a_converter(profile: Profile, recipe_name: str) -> None:
