@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+import wave
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -49,7 +50,6 @@ class VirtualMicrophone:
             "PULSE_SOURCE": "virtmic",
         }
         self._server: subprocess.Popen[bytes] | None = None
-        self._players: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
         (self.folder / "run.pa").write_text(self.SCRIPT, encoding="utf-8")
@@ -58,9 +58,6 @@ class VirtualMicrophone:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self.kill()
-        for player in self._players:
-            player.kill()
-            player.wait(timeout=10)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def start(self) -> None:
@@ -83,12 +80,21 @@ class VirtualMicrophone:
         done = subprocess.run(["pactl", *arguments], env=self.environment, capture_output=True, text=True, check=False, timeout=10)
         return done.stdout
 
-    def play(self, samples: NDArray[np.float32]) -> None:
-        """Start to play mono samples at 48 kHz, range [-1, 1], and return at once."""
-        path = self.folder / f"play-{time.monotonic_ns()}.raw"
-        path.write_bytes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
-        how = ["--raw", "--format=s16le", f"--rate={self.RATE_HZ}", "--channels=1", "--device=virt", "--latency-msec=30", str(path)]
-        self._players.append(subprocess.Popen(["paplay", *how], env=self.environment))
+    def play(self, samples: NDArray[np.float32]) -> tuple[int, int]:
+        """Play mono samples at 48 kHz, range [-1, 1]; return the monotonic times (ns) before and after the server began.
+
+        The server holds the whole sound before it begins, so that a player that gets no processor time cannot interrupt it.
+        """
+        path = self.folder / f"play-{time.monotonic_ns()}.wav"
+        with wave.open(str(path), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(self.RATE_HZ)
+            file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+        self.control("upload-sample", str(path), path.stem)
+        before_ns = time.monotonic_ns()
+        self.control("play-sample", path.stem, "virt")
+        return before_ns, time.monotonic_ns()
 
     def kill(self) -> None:
         """Kill the server, as in a crash."""
