@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from streamav.errors import ModelError
 from streamav.networks.regions import region_means
+from streamav.networks.same_padding import SameConv2d
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,18 +58,12 @@ class _Convolution(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, *, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
-        self.convolution = nn.Conv2d(inputs, outputs, kernel, stride, groups=groups, bias=False)
+        self.convolution = SameConv2d(inputs, outputs, kernel, stride, groups=groups, bias=False)
         self.norm = nn.BatchNorm2d(outputs, eps=_EPSILON)
-        self.kernel, self.stride = kernel, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        high, wide = (self._padding(size) for size in x.shape[-2:])
-        y: Tensor = self.norm(self.convolution(functional.pad(x, (*wide, *high))))
+        y: Tensor = self.norm(self.convolution(x))
         return y
-
-    def _padding(self, size: int) -> tuple[int, int]:
-        total = max((math.ceil(size / self.stride) - 1) * self.stride + self.kernel - size, 0)
-        return total // 2, total - total // 2
 
 
 class _Block(nn.Module):

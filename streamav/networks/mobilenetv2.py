@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from streamav.errors import ModelError
+from streamav.networks.same_padding import SameConv2d
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,16 +28,15 @@ _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3
 
 
 class _Convolution(nn.Module):
-    """Convolution and batch norm with Keras' padding: with stride 2, bottom and right only."""
+    """Convolution with Keras' padding, which is that of SAME on the sides here, and batch norm."""
 
     def __init__(self, inputs: int, outputs: int, *, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
-        self.padding = (0, 0, 0, 0) if kernel == 1 else (0, 1, 0, 1) if stride == 2 else (1, 1, 1, 1)  # noqa: PLR2004
-        self.convolution = nn.Conv2d(inputs, outputs, kernel, stride, groups=groups, bias=False)
+        self.convolution = SameConv2d(inputs, outputs, kernel, stride, groups=groups, bias=False)
         self.norm = nn.BatchNorm2d(outputs, eps=_BATCH_NORM_EPSILON)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.norm(self.convolution(functional.pad(x, self.padding)))
+        y: Tensor = self.norm(self.convolution(x))
         return y
 
 

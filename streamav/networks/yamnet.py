@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from streamav.errors import ModelError
+from streamav.networks.same_padding import SameConv2d
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,19 +29,8 @@ _STEM = 32
 _LAYERS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5, (1024, 2), (1024, 1))
 
 
-class _SamePad(nn.Module):
-    """Pads by TensorFlow's rule SAME for a 3 x 3 kernel: with stride 2 and an even side, at the bottom and right only."""
-
-    def __init__(self, stride: int) -> None:
-        super().__init__()
-        self.before = 1 if stride == 1 else 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.pad(x, (self.before, 1, self.before, 1))
-
-
 def _convolution(inputs: int, outputs: int, stride: int, groups: int) -> nn.Sequential:
-    return nn.Sequential(_SamePad(stride), nn.Conv2d(inputs, outputs, 3, stride, groups=groups), nn.ReLU6())
+    return nn.Sequential(SameConv2d(inputs, outputs, 3, stride, groups=groups), nn.ReLU6())
 
 
 class Yamnet(nn.Module):
@@ -81,10 +70,9 @@ def yamnet_state(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     try:
         for n in range(27):
-            # The first layer and every depthwise layer are pad + convolution; the others are 1 x 1 without padding.
             depthwise = n % 2 == 1
             key = f"{n + 1:02d}_{'DEPTHWISE_CONV_2D' if depthwise else 'CONV_2D'}"
-            place = f"layers.{n}.{1 if n == 0 or depthwise else 0}"
+            place = f"layers.{n}.0"
             weight = arrays[f"{key}_w"]
             state[f"{place}.weight"] = weight.permute(3, 0, 1, 2) if depthwise else weight.permute(0, 3, 1, 2)
             state[f"{place}.bias"] = arrays[f"{key}_b"]

@@ -18,6 +18,8 @@ from torch import fx
 from torch.export import ExportedProgram
 
 FACTS_FILE = Path(__file__).parents[1] / "golden" / "torch_tensorrt.json"
+PLACED = {torch.ops.aten.select.int, torch.ops.aten.slice.Tensor}
+"""Operators whose third argument and those after it say which part of a tensor is taken."""
 GRAPH_ONLY = {"aten._assert_tensor_metadata.default", "aten._assert_scalar.default", "aten.sym_constrain_range_for_size.default"}
 """Operators that the package's pass remove_assert_nodes removes before conversion."""
 
@@ -33,16 +35,57 @@ def read_facts() -> dict[str, dict[str, Any]]:
 
 
 def uncovered(program: ExportedProgram, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Return, by version, the operators without a converter, and those with a free axis whose converters support no free axis."""
-    lowered: dict[str, list[fx.Node]] = {}
+    """Return, by version, the operators without a converter, and those with a free axis whose converters support no free axis.
+
+    Equal calls of *program* are merged before: the unrolled steps of a recurrent layer make 1500 calls of 90 kinds.
+    """
+    merge_equal_calls(program.graph_module.graph)
+    program.graph_module.recompile()
+    decomposed: dict[str, list[fx.Node]] = {}
     found = {}
     for version, one in facts.items():
         key = json.dumps([one[part] for part in DECOMPOSING], sort_keys=True)
-        if key not in lowered:  # slow; most versions decompose alike
-            graph = program.run_decompositions(_table(one)).graph
-            lowered[key] = [node for node in graph.nodes if node.op == "call_function"]
-        found[version] = _missing(lowered[key], one)
+        if key not in decomposed:  # slow; most versions decompose alike
+            decomposed[key] = lowered(program, one)
+        found[version] = _missing(decomposed[key], one)
     return found
+
+
+def lowered(program: ExportedProgram, facts: Mapping[str, Any]) -> list[fx.Node]:
+    """Return the calls of a program after the decompositions of one version."""
+    graph = program.run_decompositions(_table(facts)).graph
+    return [node for node in graph.nodes if node.op == "call_function"]
+
+
+def merge_equal_calls(graph: fx.Graph) -> None:
+    """Keep one of the calls of an operator whose inputs and outputs have the same types; the graph computes something else then.
+
+    A call stays where it is the only user of a call before it, since that one would end without a user, and unseen.
+    """
+    first: dict[str, fx.Node] = {}
+    for node in [node for node in graph.nodes if node.op == "call_function"]:
+        same = first.setdefault(_kind(node), node)
+        needed = any(len(used.users) == 1 for used in node.all_input_nodes if used.op == "call_function")
+        if same is not node and not needed and not any(user.op == "output" for user in node.users):
+            node.replace_all_uses_with(same)
+            graph.erase_node(node)
+
+
+def _kind(node: fx.Node) -> str:
+    """Return the operator, the types of what it takes and returns, and its other arguments, except the place of a slice."""
+    kept = 2 if node.target in PLACED else None
+
+    def kind(argument: Any) -> Any:  # noqa: ANN401 - fx has no public type for what a call takes
+        return (
+            repr([_type(value) for value in _values(argument.meta.get("val"))] or argument) if isinstance(argument, fx.Node) else argument
+        )
+
+    parts = fx.node.map_aggregate((node.args[:kept], node.kwargs), kind)
+    return repr((node.target, [_type(value) for value in _values(node.meta.get("val"))], parts))
+
+
+def _type(value: torch.Tensor) -> tuple[object, ...]:
+    return value.dtype, tuple(map(str, value.shape)), tuple(map(str, value.stride()))
 
 
 def _missing(nodes: list[fx.Node], facts: Mapping[str, Any]) -> list[str]:

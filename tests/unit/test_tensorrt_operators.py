@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from rigs.random_profile import Profile, random_profile
-from rigs.tensorrt_coverage import read_facts, uncovered
+from rigs.tensorrt_coverage import lowered, merge_equal_calls, read_facts, uncovered
 from torch import nn
 
 from streamav.bench.random_models import PROFILES
@@ -78,3 +78,28 @@ def test_an_operator_without_a_converter_is_found() -> None:
     missing = uncovered(program, read_facts())
     assert set(missing) == set(read_facts())
     assert all(names == ["aten.i0.default", "aten.log1p.default with a free axis"] for names in missing.values()), missing
+
+
+class Steps(nn.Module):
+    """Returns its state after each of ten equal steps, one of which has an operator of its own."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        states = [x[:, 0]]
+        for place in range(1, 10):
+            state = torch.tanh(states[-1] * x[:, place])
+            states.append(torch.special.i0(state) if place == 7 else state)
+        return torch.stack(states)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning:copyreg")
+def test_merging_equal_calls_loses_no_operator() -> None:
+    """Of the calls that differ in values alone one is left, and the operators after the decompositions are the same."""
+    program = export_network(Steps(), (np.ones((2, 10, 3), np.float32),), torch.float32, MOST)
+    newest = list(read_facts().values())[-1]
+    whole, calls = lowered(program, newest), len(program.graph.nodes)
+    merge_equal_calls(program.graph_module.graph)
+    program.graph_module.recompile()
+    assert {node.target for node in lowered(program, newest)} == {node.target for node in whole}
+    assert torch.ops.aten.i0.default in {node.target for node in whole}
+    assert len(program.graph.nodes) < calls / 3
