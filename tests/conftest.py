@@ -27,8 +27,21 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 settings.register_profile("quick", settings(), max_examples=20)  # taken by make quick; rigs/cases.py keeps the tests in proportion
 
 
+LONGEST = (
+    "test_tensorrt_operators.py",
+    "test_tensorrt_facts.py",
+    "test_view_browser.py",
+    "test_cluster.py",
+    "test_train_processes.py",
+    "test_own_clips.py",
+    "test_notebooks.py",
+)
+"""Files of more than a minute. They come first, so that no process of `make test` waits for the other one's last file."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip, with a reason, the tests that need a missing GPU or camera."""
+    """Order the files, and skip, with a reason, the tests that need a missing GPU or camera."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     reasons = {"gpu": _without_gpu(items), "hardware": None if os.environ.get("STREAMAV_HARDWARE") else "set STREAMAV_HARDWARE=1 to use it"}
     for item in items:
         for marker, reason in reasons.items():
