@@ -13,7 +13,7 @@ import numpy as np
 from streamav.app.detection import PlanMaker, kept_note, source_controls
 from streamav.app.exchange import Followers, SourceExchange
 from streamav.app.membership import ChangingSources
-from streamav.app.outlets import clip_sink, http_api, journal_sink, jsonl_sink, live_page, mqtt_sink, packet_rings, subject, tell_media
+from streamav.app.outlets import build_outlets, packet_rings, subject
 from streamav.app.setups import SetupMaker, check_count
 from streamav.bundle import choose_bundle
 from streamav.engines import SwapEngine, open_engine
@@ -31,12 +31,13 @@ if TYPE_CHECKING:
     from streamav.api import HttpApi
     from streamav.app.membership import Membership
     from streamav.bundle import Bundle, ModelCard
+    from streamav.clips import PacketRing
     from streamav.clock import Clock
     from streamav.config import Settings
     from streamav.control import Controls
     from streamav.evidence import LabelEvidence
     from streamav.localizer import Head
-    from streamav.pipeline import Turns
+    from streamav.pipeline import SourceSetup, Turns
     from streamav.protocols import Engine, Extractor, Localizer, Observer, Sink, Source
     from streamav.publish.mqtt import MqttSink
     from streamav.types import SegmentFeatures
@@ -150,11 +151,7 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
     maker = SetupMaker(settings, controls, card, frames_per_second)
     if member is None:
         check_count(settings)
-    setups = (
-        [] if member is not None else [maker.setup(one, (sources or {}).get(one.id), rings.get(one.id)) for one in settings.each_source()]
-    )
-    if turns is not None and turns.replay is not None:
-        setups = [replace(setup, replay=turns.replay.sources[setup.id]) for setup in setups]
+    setups = [] if member is not None else _setups(settings, maker, sources or {}, rings, turns)
     # A paced run does not wait for an engine. Any other run waits, so that its results do not depend on time.
     if engine is None:
         engine = open_engine(bundle, settings.model, beside=beside and all(setup.paced for setup in setups))
@@ -172,27 +169,28 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
     def model() -> ModelEntry:
         return ModelEntry(name=card.name, version=card.version, sha256=bundle.sha256, backend=engine.name)
 
-    mqtt = mqtt_sink(settings, model, controls, member)
-    history = journal_sink(settings, model) if journal else None
-    page = live_page(settings, model, setups, card, controls, history, mqtt)
-    api = http_api(settings, model, setups, controls, lambda: made[0].idle_s if made else 0.0, history, mqtt, card=card)
-    lines = jsonl_sink(settings, model, stop)
-    clips = clip_sink(settings, rings, tell_media(settings, mqtt, api), bundle, controls)
-    outlets = [lines, clips, history, mqtt, *sinks, page, api]
-    takers: list[Sink] = [one for one in outlets if one is not None]
-    observers = [
-        one for one in (page, api, None if observer is None else observer([subject(setup, card) for setup in setups])) if one is not None
-    ]
-    watching = ObserverFanOut(observers) if observers else None
-    gather_s = settings.model.gather_ms / 1e3
+    outlets = build_outlets(
+        settings,
+        model,
+        setups,
+        bundle,
+        controls,
+        rings,
+        keeps_journal=journal,
+        member=member,
+        stop=stop,
+        idle_s=lambda: made[0].idle_s if made else 0.0,
+    )
+    takers = outlets.sinks(sinks)
+    observers = outlets.observers(None if observer is None else observer([subject(setup, card) for setup in setups]))
     pipeline = Pipeline(
         setups,
         extractor,
         localizer,
         FanOut(takers),
         clock,
-        gather_s=gather_s,
-        observer=watching,
+        gather_s=settings.model.gather_ms / 1e3,
+        observer=ObserverFanOut(observers) if observers else None,
         most_frames=None if member is None else frames_per_second,
         turns=turns,
         # A recorded run encodes whole segments: its replay must give the same bits.
@@ -200,7 +198,7 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
     )
     pipeline.controls = None if member is not None else controls
     made.append(pipeline)
-    followers = Followers(controls=controls, card=card, clips=clips, mqtt=mqtt, page=page, api=api)
+    followers = Followers(controls=controls, card=card, clips=outlets.clips, mqtt=outlets.mqtt, page=outlets.page, api=outlets.api)
     notes = tuple(filter(None, (note, *table.notes, kept_note(controls))))
     return Application(
         pipeline=pipeline,
@@ -211,13 +209,23 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
         controls=controls,
         evidence=evidence,
         notes=notes,
-        mqtt=mqtt,
+        mqtt=outlets.mqtt,
         files=tuple(one for one in takers if isinstance(one, JsonlSink)),
-        page=page,
-        api=api,
-        changing=None if member is None or mqtt is None else ChangingSources(maker, pipeline, mqtt),
+        page=outlets.page,
+        api=outlets.api,
+        changing=None if member is None or outlets.mqtt is None else ChangingSources(maker, pipeline, outlets.mqtt),
         exchange=None if member is not None else SourceExchange(maker, plans, localizer, pipeline, followers),
     )
+
+
+def _setups(
+    settings: Settings, maker: SetupMaker, sources: Mapping[str, Source], rings: Mapping[str, PacketRing], turns: Turns | None
+) -> list[SourceSetup]:
+    """Return the sources of the settings, or those that replace them, and the recorded turns of a replay."""
+    setups = [maker.setup(one, sources.get(one.id), rings.get(one.id)) for one in settings.each_source()]
+    if turns is None or turns.replay is None:
+        return setups
+    return [replace(setup, replay=turns.replay.sources[setup.id]) for setup in setups]
 
 
 def looks_early(early: bool | Literal["auto"], engine: Engine, frames_per_second: int) -> bool:  # noqa: FBT001 - the setting itself

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -23,24 +24,71 @@ if TYPE_CHECKING:
     from streamav.control import Controls
     from streamav.pipeline import SourceSetup
     from streamav.privacy_modes import Privacy
-    from streamav.protocols import Engine
+    from streamav.protocols import Engine, Observer, Sink
     from streamav.publish import ModelEntry
     from streamav.publish.mqtt import MqttSink
     from streamav.thresholds import Thresholds
     from streamav.view import LivePage, Subject
 
-__all__ = [
-    "clip_sink",
-    "http_api",
-    "journal_sink",
-    "jsonl_sink",
-    "known_source",
-    "live_page",
-    "mqtt_sink",
-    "packet_rings",
-    "subject",
-    "tell_media",
-]
+__all__ = ["Outlets", "build_outlets", "known_source", "mqtt_sink", "packet_rings", "subject"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outlets:
+    """What takes the events of a run; None for what the settings do not ask for."""
+
+    lines: JsonlSink | None
+    clips: ClipSink | None
+    journal: JournalSink | None
+    mqtt: MqttSink | None
+    page: LivePage | None
+    api: HttpApi | None
+
+    def sinks(self, further: Sequence[Sink]) -> list[Sink]:
+        """Return all that take events, in the order in which they get them; *further* before the page and the API."""
+        every = [self.lines, self.clips, self.journal, self.mqtt, *further, self.page, self.api]
+        return [one for one in every if one is not None]
+
+    def observers(self, further: Observer | None) -> list[Observer]:
+        """Return all that see every turn; *further* last."""
+        return [one for one in (self.page, self.api, further) if one is not None]
+
+
+def build_outlets(  # noqa: PLR0913 - each argument is one part of a run
+    settings: Settings,
+    model: Callable[[], ModelEntry],
+    setups: Sequence[SourceSetup],
+    bundle: Bundle,
+    controls: Controls,
+    rings: Mapping[str, PacketRing],
+    *,
+    keeps_journal: bool,
+    member: Membership | None,
+    stop: Callable[[], None],
+    idle_s: Callable[[], float],
+) -> Outlets:
+    """Build what takes the events of a run.
+
+    Args:
+        settings: all settings of the run.
+        model: returns what computes events now.
+        setups: the sources.
+        bundle: the model.
+        controls: what each source detects.
+        rings: packets of each source, for clips.
+        keeps_journal: True for a run that lasts.
+        member: set in a worker of a cluster.
+        stop: called when nobody reads the lines any more.
+        idle_s: returns how long the run has computed nothing, s.
+    """
+    card = bundle.card
+    mqtt = mqtt_sink(settings, model, controls, member)
+    journal = _journal_sink(settings, model) if keeps_journal else None
+    page = _live_page(settings, model, setups, card, controls, journal, mqtt)
+    api = _http_api(settings, model, setups, controls, idle_s, journal, mqtt, card=card)
+    lines = _jsonl_sink(settings, model, stop)
+    clips = _clip_sink(settings, rings, _tell_media(settings, mqtt, api), bundle, controls)
+    return Outlets(lines=lines, clips=clips, journal=journal, mqtt=mqtt, page=page, api=api)
 
 
 def packet_rings(settings: Settings, sources: Sequence[OneOfSources]) -> dict[str, PacketRing]:
@@ -52,12 +100,12 @@ def packet_rings(settings: Settings, sources: Sequence[OneOfSources]) -> dict[st
     return {one.id: PacketRing(horizon_s(settings.clips, one.capture.queue_segments)) for one in sources}
 
 
-def jsonl_sink(settings: Settings, model: Callable[[], ModelEntry], stop: Callable[[], None]) -> JsonlSink | None:
+def _jsonl_sink(settings: Settings, model: Callable[[], ModelEntry], stop: Callable[[], None]) -> JsonlSink | None:
     """Build the writer of JSON lines, or return None when no file is set; *stop* is called when nobody reads the lines any more."""
     return None if settings.jsonl is None else JsonlSink(settings.jsonl, model, on_gone=stop)
 
 
-def clip_sink(
+def _clip_sink(
     settings: Settings, rings: Mapping[str, PacketRing], tell: Callable[[ReadyMedia], None], bundle: Bundle, controls: Controls
 ) -> ClipSink | None:
     """Build the writer of clips, or return None when no folder is set; *tell* is told on the loop which clip or snapshot is ready."""
@@ -65,12 +113,12 @@ def clip_sink(
         return None
     from streamav.clips import ClipSink
 
-    sink = ClipSink(settings.clips, settings.clips.dir, rings, tell=tell, masks=clip_masks(settings, bundle))
+    sink = ClipSink(settings.clips, settings.clips.dir, rings, tell=tell, masks=_clip_masks(settings, bundle))
     controls.watch(lambda plan: sink.set_privacy(plan.source, plan.privacy))
     return sink
 
 
-def clip_masks(settings: Settings, bundle: Bundle) -> Callable[[Privacy], ClipMasks]:
+def _clip_masks(settings: Settings, bundle: Bundle) -> Callable[[Privacy], ClipMasks]:
     """Return what makes the masks of a clip; its engine is opened at the first clip that needs one, in the thread that writes clips."""
     from streamav.clips.masks import ClipMasks
     from streamav.engines import open_engine
@@ -94,7 +142,7 @@ def clip_masks(settings: Settings, bundle: Bundle) -> Callable[[Privacy], ClipMa
     return masks
 
 
-def tell_media(settings: Settings, mqtt: MqttSink | None, api: HttpApi | None) -> Callable[[ReadyMedia], None]:
+def _tell_media(settings: Settings, mqtt: MqttSink | None, api: HttpApi | None) -> Callable[[ReadyMedia], None]:
     """Return what tells the broker where a clip or snapshot can be fetched: nowhere without the HTTP API, which serves them."""
 
     def tell(ready: ReadyMedia) -> None:
@@ -108,7 +156,7 @@ def tell_media(settings: Settings, mqtt: MqttSink | None, api: HttpApi | None) -
     return tell
 
 
-def journal_sink(settings: Settings, model: Callable[[], ModelEntry]) -> JournalSink | None:
+def _journal_sink(settings: Settings, model: Callable[[], ModelEntry]) -> JournalSink | None:
     """Build the journal, or return None where the settings turn it off."""
     if not settings.journal.enabled:
         return None
@@ -129,7 +177,7 @@ def mqtt_sink(settings: Settings, model: Callable[[], ModelEntry], controls: Con
     return MqttSink(settings.mqtt, MqttIdentity(model=model, sources=sources, names=names, controls=controls), settings.state_dir)
 
 
-def live_page(
+def _live_page(
     settings: Settings,
     model: Callable[[], ModelEntry],
     setups: Sequence[SourceSetup],
@@ -203,7 +251,7 @@ def known_source(setup: SourceSetup, controls: Controls, card: ModelCard) -> Kno
     )
 
 
-def http_api(  # noqa: PLR0913 - each argument is one part of a run
+def _http_api(  # noqa: PLR0913 - each argument is one part of a run
     settings: Settings,
     model: Callable[[], ModelEntry],
     setups: Sequence[SourceSetup],
