@@ -53,7 +53,9 @@ def _without_gpu(items: list[pytest.Item]) -> str | None:
     """Return the reason why GPU tests cannot run, or None; torch is imported only when there is such a test and a driver."""
     if not any(item.get_closest_marker("gpu") for item in items):
         return None
-    if not Path("/proc/driver/nvidia/version").exists():
+    from streamav.engines.machine import has_nvidia_driver
+
+    if not has_nvidia_driver():
         return "no NVIDIA driver here"
     import torch
 

@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from streamav.engines.batching import NamedNetworks, most_at_once
-from streamav.engines.machine import NVIDIA_DRIVER
+from streamav.engines.machine import has_nvidia_driver
 from streamav.engines.recipe import NETWORK_NAMES
 from streamav.engines.samples import PATCH
 from streamav.errors import EngineError, reason_of
@@ -124,7 +124,7 @@ def cuda_problem(precision: Precision = "fp32") -> str | None:
 
     torch is imported only where a driver is loaded.
     """
-    if not NVIDIA_DRIVER.exists():
+    if not has_nvidia_driver():
         return "no NVIDIA driver is loaded here (a container must be started with the GPU); use --engine cpu"
     try:
         import torch

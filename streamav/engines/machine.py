@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
-    "NVIDIA_DRIVER",
     "gpu_memory_bytes",
+    "has_nvidia_driver",
     "instructions",
     "int8_saturates",
     "library_version",
@@ -20,9 +20,17 @@ __all__ = [
     "processor_name",
 ]
 
-NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
-"""Present where the kernel has loaded NVIDIA's driver."""
+NVIDIA_DRIVERS = (Path("/proc/driver/nvidia/version"), Path("/dev/dxg"), Path("/dev/nvmap"))
+"""One of them is there where a GPU of NVIDIA can be used: its driver for PCI cards, the GPU of Windows in WSL 2, the memory of a Jetson.
+
+/dev/dxg is there for GPUs of other makers too; torch then says that it sees none.
+"""
 _CPUINFO = Path("/proc/cpuinfo")
+
+
+def has_nvidia_driver() -> bool:
+    """Return whether the kernel may have a driver for a GPU of NVIDIA; this imports no torch."""
+    return any(path.exists() for path in NVIDIA_DRIVERS)
 
 
 def library_version(package: str) -> str:

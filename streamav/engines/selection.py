@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from streamav.engines.cache import EngineCache
 from streamav.engines.keys import engine_key
-from streamav.engines.machine import NVIDIA_DRIVER
+from streamav.engines.machine import has_nvidia_driver
 from streamav.engines.maker import EngineRequest
 from streamav.engines.making import has_passed, is_made, is_slow, made, open_made
 from streamav.engines.recipe import find_recipe, load_recipe, recipe_names
@@ -221,7 +221,7 @@ def _present(engine: str, settings: ModelSettings) -> list[Recipe]:
         if problem is None:
             found.append(recipe)
             continue
-        told = recipe.engine == "tensorrt" and recipe.precision == DEFAULT_PRECISION["tensorrt"] and NVIDIA_DRIVER.exists()
+        told = recipe.engine == "tensorrt" and recipe.precision == DEFAULT_PRECISION["tensorrt"] and has_nvidia_driver()
         _log.log(logging.INFO if told else logging.DEBUG, "engine: %s is skipped: %s", recipe.name, problem)
     return found
 

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from streamav.engines.machine import NVIDIA_DRIVER, library_version, library_versions
+from streamav.engines.machine import has_nvidia_driver, library_version, library_versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -141,7 +141,7 @@ def tensorrt_problem() -> str | None:
     """
     if importlib.util.find_spec("torch_tensorrt") is None:
         return f"the package torch-tensorrt is not installed; on a machine with an NVIDIA GPU run: {_INSTALL}"
-    if not NVIDIA_DRIVER.exists():
+    if not has_nvidia_driver():
         return "no NVIDIA driver is loaded here, and TensorRT runs on NVIDIA GPUs only"
     import torch
 

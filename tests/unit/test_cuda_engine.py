@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from streamav.bundle import Bundle, find_bundle, load_bundle
 from streamav.config import ModelSettings
-from streamav.engines import EngineCache, cuda_engine
+from streamav.engines import EngineCache, cuda_engine, machine
 from streamav.engines.cuda_engine import CudaEngine, CudaMaker, cuda_problem, open_eager_cuda
 from streamav.engines.cuda_graphs import GraphedNetwork, bucket_sizes
 from streamav.engines.cuda_modules import fold_norms, lower
@@ -291,14 +291,24 @@ def test_int8_is_no_precision_of_this_engine(bundle: Bundle) -> None:
 def test_without_a_driver_torch_is_not_imported(tmp_path: Path) -> None:
     """The check for a GPU imports no torch when no driver is loaded, and its answer says what to do."""
     program = (
-        "import sys; from pathlib import Path; from streamav.engines import cuda_engine;"
-        f"cuda_engine.NVIDIA_DRIVER = Path({str(tmp_path / 'none')!r}); print(cuda_engine.cuda_problem(), '|', 'torch' in sys.modules)"
+        "import sys; from streamav.engines import cuda_engine;"
+        "cuda_engine.has_nvidia_driver = lambda: False; print(cuda_engine.cuda_problem(), '|', 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     problem, imported = done.stdout.strip().split(" | ")
     assert problem.startswith("no NVIDIA driver")
     assert "--engine cpu" in problem
     assert imported == "False"
+
+
+@pytest.mark.parametrize("place", range(len(machine.NVIDIA_DRIVERS)), ids=["pci", "wsl2", "jetson"])
+def test_each_kind_of_driver_counts(place: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A GPU of a PC, of Windows in WSL 2 and of a Jetson has a file or device of its own; without any of them there is no driver."""
+    drivers = tuple(tmp_path / path.name for path in machine.NVIDIA_DRIVERS)
+    monkeypatch.setattr(machine, "NVIDIA_DRIVERS", drivers)
+    assert not machine.has_nvidia_driver()
+    drivers[place].touch()
+    assert machine.has_nvidia_driver()
 
 
 @pytest.mark.parametrize(
@@ -320,7 +330,7 @@ def test_what_is_missing_is_said(
     said: str | None,
 ) -> None:
     """Each missing part has its own message."""
-    monkeypatch.setattr(cuda_engine, "NVIDIA_DRIVER", Path("/"))
+    monkeypatch.setattr(cuda_engine, "has_nvidia_driver", lambda: True)
     monkeypatch.setattr(torch.version, "cuda", version)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: bfloat16)
@@ -333,7 +343,7 @@ def test_the_maker_is_chosen_by_the_recipe_and_says_what_is_missing(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a GPU neither the engine nor the reference on the GPU can be opened, and the error is the message of the check."""
-    monkeypatch.setattr(cuda_engine, "NVIDIA_DRIVER", tmp_path / "none")
+    monkeypatch.setattr(cuda_engine, "has_nvidia_driver", lambda: False)
     recipe = load_recipe("cuda-fp16")
     maker = maker_of(recipe)
     assert isinstance(maker, CudaMaker)

@@ -127,8 +127,7 @@ def test_a_gpu_without_tensorrt_is_said_once(
     world: World, gpu: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A missing TensorRT is one line at level info on a machine with a GPU, and no line on others."""
-    (tmp_path / "version").touch()
-    monkeypatch.setattr(selection, "NVIDIA_DRIVER", tmp_path / "version" if gpu else tmp_path / "absent")
+    monkeypatch.setattr(selection, "has_nvidia_driver", lambda: gpu)
     world.makers["tensorrt"].missing = "the package torch_tensorrt is not installed"
     with caplog.at_level(logging.INFO):
         world.ranked()

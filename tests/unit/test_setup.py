@@ -45,7 +45,7 @@ def asked(folder: Path, **answers: str) -> tuple[list[str], str]:
 @pytest.fixture
 def without_gpu() -> None:
     """Skip on a machine with a GPU: there pip takes its index's build of torch, the CUDA one."""
-    if Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi"):
+    if Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvmap").exists() or shutil.which("nvidia-smi"):
         pytest.skip("there is an NVIDIA driver here")
     if not SCRIPT.is_file():
         pytest.skip("not a working tree")

@@ -22,6 +22,7 @@ from streamav.bundle import Bundle, load_bundle
 from streamav.config import ModelSettings
 from streamav.engines import EngineCache, tensorrt_compiler, tensorrt_export
 from streamav.engines.keys import engine_key
+from streamav.engines.machine import has_nvidia_driver
 from streamav.engines.maker import EngineRequest
 from streamav.engines.making import is_made, open_made
 from streamav.engines.modules import build_modules
@@ -89,14 +90,14 @@ def test_a_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyP
 
 def test_a_machine_without_a_driver_is_named(monkeypatch: pytest.MonkeyPatch, asked_anew: None, tmp_path: Path) -> None:
     """Without the driver's file nothing is imported."""
-    monkeypatch.setattr(tensorrt_compiler, "NVIDIA_DRIVER", tmp_path / "none")
+    monkeypatch.setattr(tensorrt_compiler, "has_nvidia_driver", lambda: False)
     assert tensorrt_problem.__wrapped__() == "no NVIDIA driver is loaded here, and TensorRT runs on NVIDIA GPUs only"
 
 
 @pytest.fixture
 def with_gpu(monkeypatch: pytest.MonkeyPatch, asked_anew: None, tmp_path: Path) -> dict[str, str]:
     """Simulate a driver, a GPU, and torch and torch-tensorrt of the newest version that fits; a test may change the latter's."""
-    monkeypatch.setattr(tensorrt_compiler, "NVIDIA_DRIVER", tmp_path)
+    monkeypatch.setattr(tensorrt_compiler, "has_nvidia_driver", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     newest = ".".join(map(str, (*tensorrt_compiler.NEWEST, 0)))
     monkeypatch.setattr(torch, "__version__", newest)
@@ -143,7 +144,7 @@ def test_bfloat16_needs_a_gpu_that_has_it(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_asking_imports_no_torch() -> None:
     """On a machine without a driver, the check for TensorRT imports no torch."""
-    if Path("/proc/driver/nvidia/version").exists():
+    if has_nvidia_driver():
         pytest.skip("there is an NVIDIA driver here")
     program = """
 import sys
