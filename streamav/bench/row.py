@@ -26,7 +26,7 @@ from streamav.engines.selection import maker_of, open_engine
 from streamav.evidence import evidence_of
 from streamav.features import SegmentExtractor
 from streamav.localizer import VscgLocalizer
-from streamav.pipeline.measure import resident_mb
+from streamav.memory import resident_mb
 from streamav.pipeline.stages import SourceStages
 from streamav.tracker import TrackerOptions
 from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, WINDOW_SEGMENTS, Segment

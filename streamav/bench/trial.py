@@ -16,7 +16,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Literal
 
 from streamav.errors import CaptureError
-from streamav.pipeline.measure import resident_mb
+from streamav.memory import resident_mb
 from streamav.types import WINDOW_SEGMENTS, AudioBlock, VideoFrame
 
 if TYPE_CHECKING:

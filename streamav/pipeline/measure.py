@@ -5,20 +5,19 @@ It changes nothing: no stage depends on a measurement of this module.
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections import deque
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from streamav.memory import peak_memory_mb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-__all__ = ["Meter", "RunSummary", "SourceSummary", "resident_mb"]
+__all__ = ["Meter", "RunSummary", "SourceSummary"]
 
 NS = 1_000_000_000
 _KEPT_LATENCIES = 3_600
@@ -128,7 +127,7 @@ def summary(sources: Sequence[SourceSummary], meters: Sequence[Meter], wall_s: f
         latency_p95_s=p95,
         latency_p99_s=p99,
         realtime_factor=sum(meter.busy_ns for meter in meters) / NS / segments if segments else None,
-        peak_memory_mb=_peak_memory_mb(),
+        peak_memory_mb=peak_memory_mb(),
         sources=tuple(sources),
     )
 
@@ -139,24 +138,3 @@ def _percentiles(latencies: list[float]) -> tuple[float | None, float | None, fl
         return None, None, None
     p50, p95, p99 = (float(value) for value in np.percentile(latencies, (50, 95, 99)))
     return p50, p95, p99
-
-
-def resident_mb(line: Literal["VmHWM", "VmRSS"]) -> float | None:
-    """Return this process's resident memory from Linux, largest (VmHWM) or current (VmRSS), 10^6 bytes; None on other systems."""
-    try:
-        text = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None
-    return next((int(found.split()[1]) * 1024 / 1e6 for found in text.splitlines() if found.startswith(f"{line}:")), None)
-
-
-def _peak_memory_mb() -> float:
-    """Return the largest resident memory of this process.
-
-    getrusage, used on systems other than Linux, may report the peak of the parent process (in KiB, on macOS in bytes).
-    """
-    known = resident_mb("VmHWM")
-    if known is not None:
-        return known
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6

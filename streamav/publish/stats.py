@@ -5,12 +5,11 @@ It uses no connection; the sink asks about once a minute.
 
 from __future__ import annotations
 
-import resource
-import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from streamav import __version__
+from streamav.memory import peak_memory_mb
 from streamav.publish.payloads import OutboxEntry, SourceEntry, StatsPayload
 from streamav.types import EndReason, EventPhase, SourceState
 
@@ -24,8 +23,6 @@ __all__ = ["STATS_S", "Stats"]
 
 STATS_S: Final = 60.0
 """Time between two messages, seconds (as Frigate; our choice)."""
-_PER_MB: Final = 1e6 if sys.platform == "darwin" else 1e3
-"""Unit of `ru_maxrss`: bytes on macOS, kilobytes on Linux."""
 
 
 @dataclass(slots=True)
@@ -93,7 +90,7 @@ class Stats:
         return StatsPayload(
             version=__version__,
             uptime_s=round(now_s - self.began_s, 1),
-            peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _PER_MB, 1),
+            peak_memory_mb=round(peak_memory_mb(), 1),
             sources={source: _entry(counts) for source, counts in self._counts.items()},
             outbox=outbox,
         ).to_bytes()

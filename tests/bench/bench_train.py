@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import tempfile
 import time
@@ -30,6 +29,7 @@ from rigs.ave_folder import CLASSES, make_clips
 from torch.utils.flop_counter import FlopCounterMode
 
 from streamav.evaluation.segments import score_segments
+from streamav.memory import peak_memory_mb
 from streamav.networks.options import VSCGOptions
 from streamav.networks.vscg import VSCG
 from streamav.training.data.feature_set import Batch, FeatureRows, FeatureSet
@@ -101,7 +101,7 @@ def medians(measured: list[tuple[float, float]]) -> dict[str, float]:
 
 def peak_memory() -> float:
     """Return the largest memory of this process so far, GB; file pages that the system caches do not count."""
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)  # kB on Linux
+    return round(peak_memory_mb() / 1e3, 2)
 
 
 def gigaflops(dtype: torch.dtype, device: torch.device) -> float:

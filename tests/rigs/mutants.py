@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import resource
 import select
 import subprocess
 import sys
@@ -180,6 +179,7 @@ def _one(path: str) -> dict[str, object]:
     from streamav.capture.look import Look
     from streamav.capture.media import MediaSource
     from streamav.errors import StreamavError
+    from streamav.memory import peak_memory_mb
     from streamav.segmenter import Segmenter, SegmenterOptions
     from streamav.types import AudioBlock, SourceContent, VideoFrame
 
@@ -197,8 +197,8 @@ def _one(path: str) -> dict[str, object]:
         what, detail = "refused", str(exc)
     except Exception:  # noqa: BLE001 - the finding
         what, detail = "traceback", traceback.format_exc()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1_000
-    return {"what": what, "detail": detail, "segments": count, "seconds": round(time.monotonic() - began, 2), "megabytes": peak}
+    seconds = round(time.monotonic() - began, 2)
+    return {"what": what, "detail": detail, "segments": count, "seconds": seconds, "megabytes": round(peak_memory_mb())}
 
 
 if __name__ == "__main__":
