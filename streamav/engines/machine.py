@@ -21,15 +21,15 @@ __all__ = [
 ]
 
 NVIDIA_DRIVERS = (Path("/proc/driver/nvidia/version"), Path("/dev/dxg"), Path("/dev/nvmap"))
-"""One of them is there where a GPU of NVIDIA can be used: its driver for PCI cards, the GPU of Windows in WSL 2, the memory of a Jetson.
+"""Files and devices of NVIDIA's drivers: of a card in a PC, of WSL 2 (which uses the GPU through Windows), of a Jetson.
 
-/dev/dxg is there for GPUs of other makers too; torch then says that it sees none.
+WSL 2 has /dev/dxg for GPUs of other makers too. torch then reports that it sees no GPU.
 """
 _CPUINFO = Path("/proc/cpuinfo")
 
 
 def has_nvidia_driver() -> bool:
-    """Return whether the kernel may have a driver for a GPU of NVIDIA; this imports no torch."""
+    """Return whether this machine may have a GPU of NVIDIA with its driver; this imports no torch."""
     return any(path.exists() for path in NVIDIA_DRIVERS)
 
 

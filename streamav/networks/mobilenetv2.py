@@ -28,7 +28,7 @@ _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3
 
 
 class _Convolution(nn.Module):
-    """Convolution with Keras' padding, which is that of SAME on the sides here, and batch norm."""
+    """Convolution with padding SAME, which is what Keras pads at these sizes, and batch norm."""
 
     def __init__(self, inputs: int, outputs: int, *, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ class SameConv2d(nn.Conv2d):
     The total padding of an axis is max((ceil(size / stride) - 1) * stride + kernel - size, 0); of an odd total the larger part is at the
     bottom and right. Source: tensorflow.org/api_docs/python/tf/nn, "Notes on padding".
 
-    The equal part is padded by the convolution itself, since runtimes have no fast way for a layer that only pads.
+    The convolution itself pads the equal part, because a separate layer that pads is slow in most runtimes.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, *, groups: int = 1, bias: bool = True) -> None:
@@ -27,10 +27,10 @@ class SameConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, outputs, ceil(h / stride), ceil(w / stride)) from (B, inputs, h, w)."""
-        # Sizes as numbers: a trace would compute the padding from every picture again.
+        # int() makes the padding a constant of the exported file; without it the file computes the padding again for every picture.
         high, wide = (self._total(int(size)) for size in x.shape[-2:])
         if high % 2 or wide % 2:
-            # The value is named, because ONNX Runtime joins a padding without one with no convolution.
+            # ONNX Runtime joins a padding with its convolution only where the file states the value.
             x = functional.pad(x, (0, wide % 2, 0, high % 2), value=0.0)
         return functional.conv2d(x, self.weight, self.bias, self.stride, (high // 2, wide // 2), self.dilation, self.groups)
 

@@ -58,9 +58,9 @@ def lowered(program: ExportedProgram, facts: Mapping[str, Any]) -> list[fx.Node]
 
 
 def merge_equal_calls(graph: fx.Graph) -> None:
-    """Keep one of the calls of an operator whose inputs and outputs have the same types; the graph computes something else then.
+    """Keep one of all calls of an operator whose inputs and outputs have the same types. The graph then computes something else.
 
-    A call stays where it is the only user of a call before it, since that one would end without a user, and unseen.
+    A call stays if it is the only user of an earlier call: the decompositions drop a call without a user, and the check would miss it.
     """
     first: dict[str, fx.Node] = {}
     for node in [node for node in graph.nodes if node.op == "call_function"]:
@@ -76,16 +76,14 @@ def _kind(node: fx.Node) -> str:
     kept = 2 if node.target in PLACED else None
 
     def kind(argument: Any) -> Any:  # noqa: ANN401 - fx has no public type for what a call takes
-        return (
-            repr([_type(value) for value in _values(argument.meta.get("val"))] or argument) if isinstance(argument, fx.Node) else argument
-        )
+        return (_types(argument) or repr(argument)) if isinstance(argument, fx.Node) else argument
 
-    parts = fx.node.map_aggregate((node.args[:kept], node.kwargs), kind)
-    return repr((node.target, [_type(value) for value in _values(node.meta.get("val"))], parts))
+    return repr((node.target, _types(node), fx.node.map_aggregate((node.args[:kept], node.kwargs), kind)))
 
 
-def _type(value: torch.Tensor) -> tuple[object, ...]:
-    return value.dtype, tuple(map(str, value.shape)), tuple(map(str, value.stride()))
+def _types(node: fx.Node) -> str:
+    """Return types, shapes and strides of the tensors that a node returns; an empty text for none."""
+    return " ".join(f"{value.dtype} {tuple(value.shape)} {value.stride()}" for value in _values(node.meta.get("val")))
 
 
 def _missing(nodes: list[fx.Node], facts: Mapping[str, Any]) -> list[str]:

@@ -288,7 +288,7 @@ def test_int8_is_no_precision_of_this_engine(bundle: Bundle) -> None:
 # What this machine lacks
 
 
-def test_without_a_driver_torch_is_not_imported(tmp_path: Path) -> None:
+def test_without_a_driver_torch_is_not_imported() -> None:
     """The check for a GPU imports no torch when no driver is loaded, and its answer says what to do."""
     program = (
         "import sys; from streamav.engines import cuda_engine;"

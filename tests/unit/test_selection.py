@@ -124,7 +124,7 @@ def test_what_auto_may_and_may_not_do(bundle: Bundle, missing: set[str], built: 
 
 @pytest.mark.parametrize("gpu", [True, False])
 def test_a_gpu_without_tensorrt_is_said_once(
-    world: World, gpu: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    world: World, gpu: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A missing TensorRT is one line at level info on a machine with a GPU, and no line on others."""
     monkeypatch.setattr(selection, "has_nvidia_driver", lambda: gpu)

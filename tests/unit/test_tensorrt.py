@@ -88,14 +88,14 @@ def test_a_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyP
     assert "pip install 'streamav[tensorrt]'" in problem
 
 
-def test_a_machine_without_a_driver_is_named(monkeypatch: pytest.MonkeyPatch, asked_anew: None, tmp_path: Path) -> None:
+def test_a_machine_without_a_driver_is_named(monkeypatch: pytest.MonkeyPatch, asked_anew: None) -> None:
     """Without the driver's file nothing is imported."""
     monkeypatch.setattr(tensorrt_compiler, "has_nvidia_driver", lambda: False)
     assert tensorrt_problem.__wrapped__() == "no NVIDIA driver is loaded here, and TensorRT runs on NVIDIA GPUs only"
 
 
 @pytest.fixture
-def with_gpu(monkeypatch: pytest.MonkeyPatch, asked_anew: None, tmp_path: Path) -> dict[str, str]:
+def with_gpu(monkeypatch: pytest.MonkeyPatch, asked_anew: None) -> dict[str, str]:
     """Simulate a driver, a GPU, and torch and torch-tensorrt of the newest version that fits; a test may change the latter's."""
     monkeypatch.setattr(tensorrt_compiler, "has_nvidia_driver", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
